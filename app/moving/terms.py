@@ -17,6 +17,8 @@ DAY, MONTH = "micros_per_day", "micros_per_month"
 """The fields of `Limits` for a day and a month."""
 UNFIT = re.compile(r"[^A-Za-z0-9._@+-]+")
 MAX_NAME_CHARS = 64
+MAX_READ_CHARS = 1024
+"""Of a text that a name is made of."""
 
 
 class Remarks:
@@ -103,7 +105,9 @@ def fit_name(text: str) -> str:
     """The text as a name may be written; empty when too little would be left of it."""
     if NAME_PATTERN.fullmatch(text):
         return text
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    # Taking a letter apart from many marks takes the square of them.
+    apart = unicodedata.normalize("NFKD", text[:MAX_READ_CHARS])
+    plain = "".join(c for c in apart if not unicodedata.combining(c))
     if not plain.isascii():
         return ""
     name = UNFIT.sub("-", plain).strip("-._@+")[:MAX_NAME_CHARS]

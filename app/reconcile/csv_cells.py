@@ -38,6 +38,9 @@ TIME = re.compile(
 )
 MAX_UTC_OFFSET = timedelta(hours=15)
 """No zone is further from Greenwich."""
+MAX_FOLDED_CHARS = 200
+"""Folding a letter with many marks takes the square of them, in one piece that holds up every other
+thread; a heading or an amount is shorter."""
 REPLACEMENT_CHARACTER = "\ufffd"
 """What stands for bytes that are no letter of the file's encoding."""
 
@@ -74,7 +77,7 @@ def parse_amount_micros(text: str, currency: str, spelling: FileSpelling) -> int
 @lru_cache(maxsize=1024)
 def _parse_amount(text: str, currency: str) -> tuple[int, str]:
     """And how its decimals are written, if that shows."""
-    plain = unicodedata.normalize("NFKC", text)
+    plain = fold_width(text)
     match = amount_pattern(currency).fullmatch(plain)
     if match is None or (match[1] and match[2]):
         raise ValueError(f"{quote(text)} is not an amount in {currency}")
@@ -84,6 +87,11 @@ def _parse_amount(text: str, currency: str) -> tuple[int, str]:
         raise ValueError(f"{quote(text)} is not an amount in {currency} for certain: {why}")
     micros = parse_micros(number)
     return (-micros if match[1] or match[2] else micros), decimals
+
+
+def fold_width(text: str) -> str:
+    """Wide letters of East Asian keyboards as narrow ones. A long text is left as it is."""
+    return text if len(text) > MAX_FOLDED_CHARS else unicodedata.normalize("NFKC", text)
 
 
 def _parse_decimal(number: str) -> tuple[str | None, str]:

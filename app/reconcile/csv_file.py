@@ -6,7 +6,6 @@ number and its column and never guessed: a line that was misread could take mone
 
 import csv
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from app.reconcile.bill import BillLine
 from app.reconcile.csv_cells import (
     REPLACEMENT_CHARACTER,
     FileSpelling,
+    fold_width,
     parse_amount_micros,
     parse_call_id,
     parse_image_count,
@@ -185,8 +185,7 @@ def _find_fault(
 
 def _normalize(heading: str) -> str:
     """Without case, blanks and the unit behind it: `金额 (元)` is `金额`."""
-    heading = unicodedata.normalize("NFKC", heading).casefold()
-    return HEADING_NOISE.sub("", heading)
+    return HEADING_NOISE.sub("", fold_width(heading).casefold())
 
 
 def _split(text: str, separator: str) -> list[str]:

@@ -131,6 +131,15 @@ def test_litellms_people_and_limits_come_over_once(cli: Cli) -> None:
     assert newest["reason"] == "import from litellm"
 
 
+def test_the_end_of_a_very_long_name_is_not_read(cli: Cli) -> None:
+    """To take a letter apart from its marks takes the square of them."""
+    files = write(cli, **litellm() | {"teams": [team(ART, "a" + "\u0327\u0301" * 2_000 + "rt")]})
+
+    done = imported(cli, "litellm", *files, "--rate", "7.2", "--dry-run")
+
+    assert done["changes"][0]["target"] == "team a"
+
+
 def test_what_litellm_has_and_koi_has_not_is_named(cli: Cli) -> None:
     files = write(cli, **litellm())
 

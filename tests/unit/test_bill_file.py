@@ -16,6 +16,9 @@ from app.reconcile.csv_file import (
 from app.reconcile.csv_text import NotABill
 from tests.bills import HEADINGS, NOON_MS, PLAIN, SHANGHAI, one, read
 
+WIDE = {ordinal: ordinal + 0xFEE0 for ordinal in range(ord("."), ord("z") + 1)}
+"""As East Asian keyboards write these letters."""
+
 
 @pytest.mark.parametrize(
     "text",
@@ -228,11 +231,24 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         (b"\x00\x01\x02\x03", "is not a text"),
         ("金额".encode("gbk"), "no column for the id"),
         ("x" * 70_000, "a line of 65536 characters"),
+        (f"{HEADINGS} (".translate(WIDE) + "a\u0327\u0301" * 20_000 + ")\n", "for the time"),
     ],
 )
 def test_a_file_that_is_no_bill_is_refused(tmp_path: Path, text: str | bytes, says: str) -> None:
     with pytest.raises(NotABill, match=says):
         read(tmp_path, text)
+
+
+@pytest.mark.parametrize(("blanks", "is_read"), [(100, True), (300, False)], ids=["short", "long"])
+def test_only_a_short_cell_is_read_in_wide_letters(
+    tmp_path: Path, blanks: int, *, is_read: bool
+) -> None:
+    """To fold a letter with many marks takes the square of them and holds up every thread."""
+    amount = f"{'￥'}{' ' * blanks}{'0.14'.translate(WIDE)}"
+
+    line = one(tmp_path, f"req_1,grok-imagine,{amount},2026-11-27 13:00:00")
+
+    assert isinstance(line, BillLine) is is_read
 
 
 def test_a_named_column_must_be_there(tmp_path: Path) -> None:
