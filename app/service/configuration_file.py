@@ -24,8 +24,15 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 SAMPLE_SECRETS = (b"", b"test", b"secret", b"password", b"changeme", b"sk-test")
 SAMPLE_DIGESTS = {hashlib.sha256(secret).hexdigest() for secret in SAMPLE_SECRETS}
 UNLIMITED = "unlimited"
+STRING_OR_COMMENT = re.compile(
+    r'''"""(?:[^"\\]++|\\[\s\S]|"(?!""))*+"{0,5}|"(?:[^"\\\n]++|\\.)*+"?|'''
+    r"""'''(?:[^']++|'(?!''))*+'{0,5}|'[^'\n]*+'?|#[^\n]*+"""
+)
+"""In the order of the text, as a reader of TOML meets them. One without an end reaches as far as a
+reader would look for it; it reads nothing behind."""
+NAME_END = re.compile(r"[=,{}\[\]]")
 MAX_DOTS = 32
-"""In the names of one line; an address as a user's name has some."""
+"""In one name, outside of its quotes."""
 AMOUNT = f'decimal text such as "12.50", or "{UNLIMITED}"'
 T = TypeVar("T")
 
@@ -39,7 +46,7 @@ def parse_configuration(text: str, place: str, defaults: Limits) -> Configuratio
     _check_names(text, place)
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigurationInvalid(f"{place} is no TOML: {error}") from None
     whole = _Table(document, place)
     teams = whole.take("teams", dict, {})
@@ -56,8 +63,9 @@ def parse_configuration(text: str, place: str, defaults: Limits) -> Configuratio
 def _check_names(text: str, place: str) -> None:
     """Reading TOML takes the square of the number of parts of a name, so a file of a few kilobytes
     could hold up its reader for minutes. Raises `ConfigurationInvalid`."""
-    for number, line in enumerate(text.splitlines(), start=1):
-        if line.partition("=")[0].count(".") > MAX_DOTS:
+    bare = STRING_OR_COMMENT.sub(lambda found: "\n" * found[0].count("\n"), text)
+    for number, line in enumerate(bare.split("\n"), start=1):
+        if any(name.count(".") > MAX_DOTS for name in NAME_END.split(line)):
             raise ConfigurationInvalid(f"{place}, line {number}: a name has too many parts.")
 
 

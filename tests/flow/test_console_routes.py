@@ -183,7 +183,7 @@ def test_a_file_of_people_shows_its_difference_before_it_is_applied(desk: Desk) 
     done = desk.post("configuration", file, apply="true", plan=shown["plan"])
     again = desk.post("configuration", file)
     bad = desk.post("configuration", "[users.x]\ncolour = 1", 400)
-    slow = desk.post("configuration", "a." * 20_000 + "a = 1", 400)
+    long = desk.post("configuration", f"x = {'9' * 5_000}", 400)
 
     assert [change["target"] for change in shown["changes"]] == ["team file", "user filed"]
     assert shown["changes"][1]["changes"]["images_per_day"] == ["none", "7"]
@@ -191,7 +191,48 @@ def test_a_file_of_people_shows_its_difference_before_it_is_applied(desk: Desk) 
     assert (shown["applied"], done["applied"]) == (False, True)
     assert again["changes"] == []
     assert "colour" in bad["error"]["message"]
-    assert "too many parts" in slow["error"]["message"]
+    assert "is no TOML" in long["error"]["message"]
+
+
+NAME = "a." * 20_000 + "a"
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        (1, f"{NAME} = 1"),
+        (1, f'"=".{NAME} = 1'),
+        (1, f"'#'.{NAME} = 1"),
+        (1, f"x = {{{NAME} = 1}}"),
+        (1, f"x = [{{y = 1, {NAME} = 1}}]"),
+        (1, "x." + '"\u2028".'.join(["a." * 30] * 700) + "a = 1"),
+        (2, f"[users]\n['\"'.{NAME}]"),
+        (4, f'x = """\n\'\'\'\n""""\n{NAME} = 1'),
+        (3, f"x = '''\n\\'''\n{NAME} = 1"),
+        (2, f'x = "\\\\" # "\n{NAME} = 1'),
+        (2, f"x = '\\' # '\n{NAME} = 1"),
+    ],
+)
+def test_a_name_of_very_many_parts_is_refused_unread(desk: Desk, line: int, text: str) -> None:
+    """A reader of TOML takes the square of their number."""
+    refused = desk.post("configuration", text, 400)
+
+    assert f"line {line}: a name has too many parts" in refused["error"]["message"]
+
+
+def test_dots_in_words_are_no_parts_of_a_name(desk: Desk) -> None:
+    dots = "." * 40
+    file = (
+        f"# {dots}\n[teams.dotted]\ntitle = '{dots}' # {dots}\n"
+        f'[users."a{dots}b"]\ntitle = """\n{dots} \\"""""\n'
+        f"[users.d]\ntitle = '''\n{dots}'''\n"
+    )
+
+    shown = desk.post("configuration", file)
+
+    assert [change["target"] for change in shown["changes"]] == [
+        "team dotted", f"user a{dots}b", "user d"
+    ]  # fmt: skip
 
 
 def test_usage_is_a_table_a_csv_and_focus_with_the_same_sums(desk: Desk) -> None:
