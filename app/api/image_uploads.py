@@ -31,6 +31,8 @@ from app.domain.references import (
 MAX_BODY_BYTES = MAX_REFERENCES_BYTES // 3 * 4
 """Of pictures in a body, written as base64."""
 MEGABYTE = 1 << 20
+MAX_TAKEN_BYTES = 64 << 10
+"""Of a body at once: between two pieces other requests have their turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ async def receive_body(
             end, clock = deadline.when() or 0.0, asyncio.get_running_loop().time
             intake.announce(get_content_length(request))
             while pieces.more:
-                take(await pieces.next())
+                await _take_in_turns(await pieces.next(), take)
                 if pieces.received > most_bytes:  # it had not said how long it is
                     raise _too_much_error()
                 await intake.flush()
@@ -174,6 +176,13 @@ async def receive_body(
         if pieces.more:
             await discard_upload(request)
         raise
+
+
+async def _take_in_turns(piece: bytes, take: Callable[[bytes], None]) -> None:
+    take(piece[:MAX_TAKEN_BYTES])
+    for at in range(MAX_TAKEN_BYTES, len(piece), MAX_TAKEN_BYTES):
+        await asyncio.sleep(0)
+        take(piece[at : at + MAX_TAKEN_BYTES])
 
 
 class BodyPieces:

@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+from python_multipart import MultipartParser
 
 from tests.contract.door import read_answer
 from tests.flow.studio import (
@@ -194,6 +195,9 @@ PROMPT = part('form-data; name="prompt"', b"a koi")
 END = f"--{BOUNDARY}--\r\n".encode()
 FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
 BAD_FORM = (400, "invalid_body")
+FALSE_END = f"\r\n--{BOUNDARY}!".encode()
+CUT_IMAGE = part('form-data; name="image"; filename="a"', RED[:40] + FALSE_END * 3)
+PADDED = CUT_IMAGE.replace(f"--{BOUNDARY}\r\n".encode(), f"--{BOUNDARY} \t\r\n".encode())
 FORMS: dict[str, tuple[str, bytes, tuple[int, str]]] = {
     "no boundary": ("multipart/form-data", IMAGE + PROMPT + END, BAD_FORM),
     "a long boundary": (f"multipart/form-data; boundary={'b' * 300}", b"", BAD_FORM),
@@ -218,6 +222,14 @@ FORMS: dict[str, tuple[str, bytes, tuple[int, str]]] = {
     "a form in a form": (FORM_TYPE, part(
         'form-data; name="image"; filename="a"', IMAGE.replace(BOUNDARY.encode(), b"inner")
     ) + PROMPT + END, INVALID),
+    "false boundaries": (FORM_TYPE, MODEL + PROMPT + part(
+        'form-data; name="image"; filename="a"', FALSE_END * 1000 + RED
+    ) + END, BAD_FORM),
+    "few false boundaries": (FORM_TYPE, MODEL + PROMPT + CUT_IMAGE + END, INVALID),
+    "a padded boundary": (FORM_TYPE, MODEL + PROMPT + PADDED + END, INVALID),
+    "a boundary with long padding": (FORM_TYPE, MODEL + PROMPT + PADDED.replace(
+        b" \t\r\n", b" \t" * 50 + b"\r\n"
+    ) + END, BAD_FORM),
     "another kind": ("multipart/mixed; boundary=koi-pond", IMAGE + END,
                      (415, "unsupported_media_type")),
     "no kind": ("application/octet-stream", RED, (415, "unsupported_media_type")),
@@ -319,6 +331,43 @@ def test_chunks_without_a_length_are_counted_as_they_come(studio: Studio, begun:
             return  # the rest of it was not wanted, and the connection was closed on it
 
     assert (answer.status_code, time.monotonic() - started < 20) == (413, True)
+
+
+@pytest.mark.parametrize("size", [7, 13, 1000])
+def test_false_boundaries_are_counted_across_the_pieces_that_they_come_in(
+    studio: Studio, size: int
+) -> None:
+    flood = FALSE_END * 1000
+    pieces = [flood[at : at + size] for at in range(0, len(flood), size)]
+    with studio.client() as client:
+        answer = client.post(
+            EDITS,
+            content=iter([MODEL + PROMPT + IMAGE[:-2], *pieces, b"\r\n" + END]),
+            headers={"content-type": FORM_TYPE},
+        )
+
+    assert (answer.status_code, answer.json()["error"]["code"]) == BAD_FORM, answer.text
+    assert "told apart" in answer.json()["error"]["message"]
+
+
+def test_a_body_that_comes_at_once_is_read_in_turns_with_others(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    write = MultipartParser.write
+
+    def note(parser: MultipartParser, data: bytes) -> int:
+        taken.append(len(data))
+        return write(parser, data)
+
+    monkeypatch.setattr(MultipartParser, "write", note)
+    cut = IMAGE.replace(RED, picture(noise=3 * MEGABYTE)[:-20])
+    body = MODEL + PROMPT + cut + END
+    with studio.client() as client:
+        answer = client.post(EDITS, content=body, headers={"content-type": FORM_TYPE})
+
+    assert_refused(answer, *INVALID, "image")
+    assert (sum(taken), max(taken) <= 64 << 10) == (len(body), True)
 
 
 def test_a_refused_upload_is_taken_so_that_its_sender_reads_the_answer(studio: Studio) -> None:
