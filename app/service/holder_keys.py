@@ -6,6 +6,7 @@ own manages no other key: the next one would be freer, or would begin to count a
 """
 
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import timedelta
@@ -16,11 +17,19 @@ from app.domain.holders import HolderNotAllowed, KeyManagement
 from app.domain.limits import Limits
 from app.domain.principal import ApiKey, Principal
 from app.service.admin_errors import KeyUnknown
+from app.service.caller_limits import TokenBuckets
 from app.service.keys import IssuedKey, KeyAdmin
 
 MAX_KEYS = 50
 """Usable keys of one user; an operator may issue more."""
+MAX_SPENT_KEYS = 20
+"""Keys of one user that were made within a day and have ended; each is a record for ever."""
+MAX_CHANGES_PER_HOUR = 60
+"""Of one user in one process: each change pushes the oldest one out of the audit log, and has all
+records read again. Revoking does not count: it may be urgent, and happens once to a key."""
 MS = timedelta(milliseconds=1)
+DAY_MS = timedelta(days=1) // MS
+HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +45,7 @@ class NewKey:
 class HolderKeys:
     def __init__(self, keys: KeyAdmin, directory: DirectoryReader, allowed: KeyManagement) -> None:
         self._keys, self._directory, self.allowed = keys, directory, allowed
+        self._changes = TokenBuckets(MAX_CHANGES_PER_HOUR / HOUR_S, HOUR_S, time.monotonic)
 
     async def list(self, principal: Principal) -> Sequence[ApiKey]:
         """The user's keys that were not revoked, oldest first."""
@@ -54,6 +64,7 @@ class HolderKeys:
         Raises `KeyUnknown`, `HolderNotAllowed`."""
         self._require(KeyManagement.ROTATE)
         key = await self._manageable(principal, key_id)
+        self._count_change(principal)
         admin = self._acting(principal)
         if not overlap or _is_narrow(key):
             return await admin.replace_secret(key)
@@ -75,6 +86,7 @@ class HolderKeys:
         own = await self.own(principal)
         if _is_narrow(own):
             raise HolderNotAllowed(NARROW)
+        self._count_change(principal)
         await self._require_room(principal, await self._keys.now_ms())
         _require_within(wanted.limits, await self._limits_of_user(principal))
         return await self._acting(principal).issue(
@@ -93,6 +105,7 @@ class HolderKeys:
         Raises `KeyUnknown`, `HolderNotAllowed`, `InvalidRequest`, `NameInvalid`."""
         self._require(KeyManagement.ALL)
         key = await self._manageable(principal, key_id)
+        self._count_change(principal)
         if limits is not None:
             _require_within(limits, key.limits, lower=True)
             _require_within(limits, await self._limits_of_user(principal))
@@ -121,12 +134,28 @@ class HolderKeys:
                 "The operator of this gateway manages keys; nothing was changed. Ask them."
             )
 
+    def _count_change(self, principal: Principal) -> None:
+        """Raises `HolderNotAllowed`."""
+        if self._changes.take(principal.user):
+            raise HolderNotAllowed(
+                f"You changed your keys {MAX_CHANGES_PER_HOUR} times within an hour; nothing was "
+                "changed. Go on later, or ask the operator."
+            )
+
     async def _require_room(self, principal: Principal, now_ms: int) -> None:
-        """For one more key beside those that work. Raises `HolderNotAllowed`."""
-        if sum(key.is_usable(now_ms) for key in await self.list(principal)) >= MAX_KEYS:
+        """For one more key beside those that work, and those of today that ended. Raises
+        `HolderNotAllowed`."""
+        keys = (await self._directory.read()).keys_of.get(principal.user, ())
+        if sum(key.is_usable(now_ms) for key in keys) >= MAX_KEYS:
             raise HolderNotAllowed(
                 f"You have {MAX_KEYS} keys already; nothing was changed. Revoke one, or ask the "
                 "operator."
+            )
+        spent = [k for k in keys if k.created_ms > now_ms - DAY_MS and not k.is_usable(now_ms)]
+        if len(spent) >= MAX_SPENT_KEYS:
+            raise HolderNotAllowed(
+                f"{MAX_SPENT_KEYS} keys of yours were made within a day and have ended; nothing "
+                "was changed. Go on tomorrow, or ask the operator."
             )
 
     async def own(self, principal: Principal) -> ApiKey:

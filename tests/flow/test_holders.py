@@ -12,7 +12,8 @@ import redis
 from app.domain.limits import Limits
 from app.domain.principal import CachePolicy
 from app.sandbox.server import Sandbox
-from app.service.holder_keys import MAX_KEYS
+from app.service.holder_keys import MAX_CHANGES_PER_HOUR, MAX_KEYS, MAX_SPENT_KEYS
+from app.service.keys import make_key
 from app.wiring.operator import OperatorContext
 from tests.flow.test_generate import GENERATE, wait_for
 from tests.harness import KOI, Koi, gateway
@@ -169,6 +170,57 @@ def test_rotating_makes_no_more_keys_than_a_holder_may_have(koi: Koi) -> None:
         full = ria.post(f"{KEYS}/{second}/rotate", json={"overlap_seconds": 600})
         assert code_of(full) == (403, "not_allowed")
         assert len(ria.get(KEYS).json()["data"]) == MAX_KEYS + 1
+
+
+def test_keys_that_are_made_and_ended_over_and_over_are_few_in_a_day(koi: Koi) -> None:
+    secret, made = koi.key("rob"), 1
+    while made <= 2 * MAX_SPENT_KEYS:
+        with koi.client(secret) as rob:
+            old = key_id(rob)
+            answer = rob.post(f"{KEYS}/{old}/rotate", json={"overlap_seconds": 3600})
+            if answer.status_code != 200:
+                break
+            secret, made = answer.json()["value"], made + 1
+            assert rob.delete(f"{KEYS}/{old}").status_code == 200
+
+    assert code_of(answer) == (403, "not_allowed")
+    assert "ask the operator" in answer.json()["error"]["message"]
+    assert made == MAX_SPENT_KEYS + 1
+    with koi.client(secret) as rob:
+        assert code_of(rob.post(KEYS, json={"name": "another"})) == (403, "not_allowed")
+        assert rob.post(f"{KEYS}/{key_id(rob)}/rotate", json={}).status_code == 200
+    with koi.client(koi.key("rob", name="of the operator")) as rob:
+        assert len(rob.get(KEYS).json()["data"]) == 2
+
+
+def test_keys_that_ended_before_today_keep_nobody_from_new_ones(koi: Koi) -> None:
+    async def age(operator: OperatorContext) -> None:
+        now_ms = await operator.keys.now_ms()
+        for number in range(MAX_SPENT_KEYS):
+            old = now_ms - 86_400_000 - 1000
+            made = make_key("", "rolf", f"{number}", old).key
+            await operator.keys.add(replace(made, revoked_ms=old + number))
+
+    with koi.client(koi.key("rolf")) as rolf:
+        koi.operate(age)
+        assert rolf.post(KEYS, json={"name": "another"}).status_code == 200
+
+
+def test_keys_are_changed_so_often_within_an_hour_and_revoked_ever_after(koi: Koi) -> None:
+    with koi.client(koi.key("rita")) as rita:
+        path = f"{KEYS}/{key_id(rita)}"
+        names = range(MAX_CHANGES_PER_HOUR)
+        renamed = [rita.post(path, json={"name": f"{name}"}).status_code for name in names]
+        refused = [
+            rita.post(path, json={"name": "once more"}),
+            rita.post(f"{path}/rotate", json={}),
+            rita.post(KEYS, json={"name": "another"}),
+        ]
+        assert rita.get(KEYS).json()["data"][0]["name"] == f"{names[-1]}"
+        assert rita.delete(path).status_code == 200
+
+    assert set(renamed) == {200}
+    assert [code_of(answer) for answer in refused] == [(403, "not_allowed")] * 3
 
 
 def test_foreign_keys_do_not_exist(koi: Koi) -> None:
