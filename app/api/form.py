@@ -53,7 +53,7 @@ NOT_APART = "its parts cannot be told apart"
 
 class _DelimiterCheck:
     """The parser goes on byte by byte after a delimiter that ends no part, and in what pads one:
-    such a form costs 200 times what others do. Senders choose a boundary that is in no part."""
+    200 times the cost of other bytes. Senders choose a boundary that is in no part."""
 
     def __init__(self, boundary: bytes) -> None:
         self._delimiter = b"\r\n--" + boundary
