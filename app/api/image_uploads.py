@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
 
@@ -17,9 +18,10 @@ from app.api.request_body import discard_oversized, get_content_length
 from app.api.request_upload import discard_upload
 from app.api.state import get_edge_settings
 from app.domain.errors import GatewayError, InvalidRequest
-from app.domain.formats import ByteSource, detect_media
+from app.domain.formats import BufferedSource, ByteSource, StepBudget, detect_media
 from app.domain.references import (
     MAX_REFERENCE_BYTES,
+    MAX_REFERENCE_STEPS,
     MAX_REFERENCES_BYTES,
     MAX_SILENCE,
     MIN_BYTES_PER_S,
@@ -55,6 +57,7 @@ class ImageIntake:
         self._most = most
         self._mark = f"data:image/koi;upload={secrets.token_hex(16)}"
         self._mark_of_one = re.compile(rf"{re.escape(self._mark)}/([0-9]+)")
+        self._steps = StepBudget(MAX_REFERENCE_STEPS)
         self._images: list[UploadedImage] = []
         self._begin = 0
         self._hash = hashlib.sha256()
@@ -125,16 +128,16 @@ class ImageIntake:
         image = self._images[int(number)]
         await self._file.flush(everything=True)
         content = self._file.span(image.begin, image.end)
-        media_type = await asyncio.to_thread(check_image, content)
+        media_type = await self._file.examine(partial(check_image, content, self._steps))
         return Reference(image.content_digest, media_type=media_type, content=content)
 
 
-def check_image(content: ByteSource) -> str:
+def check_image(content: ByteSource, steps: StepBudget) -> str:
     """The media type of a whole picture that providers take, whatever its sender called it; reads
-    it, which blocks. Raises `InvalidRequest`."""
+    it, which blocks, in at most so many steps. Raises `InvalidRequest`."""
     if content.size == 0:
         raise _bad_image_error("An image is empty.")
-    media = detect_media(content)
+    media = detect_media(BufferedSource(content), steps)
     if media.extension not in REFERENCE_EXTENSIONS or media.width is None:
         raise _bad_image_error("An image is none of PNG, JPEG, WebP, GIF, BMP and TIFF.")
     if media.is_complete is False:

@@ -5,9 +5,9 @@ the request was sent to the provider or refused.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from app.domain.formats import ByteSource
 from app.domain.images import digest
@@ -23,8 +23,11 @@ MAX_SILENCE = 3
 REFERENCE_EXTENSIONS = frozenset({"png", "jpg", "webp", "gif", "bmp", "tiff"})
 """What providers with reference images take (the pages of seedream 4.5 and 5.0 name these)."""
 MAX_REFERENCES = 50
+MAX_REFERENCE_STEPS = 300_000
+"""Of all pictures of a request together: GIFs of as many bytes as they may have take 190,000."""
 REFERENCE_FIELD = "image"
 """What seedream calls them."""
+T = TypeVar("T")
 FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
 SENT_FIELDS = frozenset({"async", "model", "n", "prompt", "quality", "response_format", "size"})
 
@@ -75,6 +78,10 @@ class ReferenceFile(Protocol):
 
     def span(self, begin: int, end: int) -> ByteSource:
         """Some of the bytes that were flushed. Reading them blocks."""
+
+    async def examine(self, look: Callable[[], T]) -> T:
+        """Call `look`, which reads spans, in one of a few threads that do nothing else: hostile
+        pictures wait for each other there, and no paid picture for them."""
 
 
 class ReferenceSpool(Protocol):

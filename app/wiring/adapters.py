@@ -157,7 +157,7 @@ async def open_adapters(
         upstreams=upstreams,
         fetcher=fetcher,
         pictures=pictures,
-        references=open_references(settings),
+        references=open_references(stack, settings),
         links=LinkSigner(_derive_link_secret(settings), settings.link_ttl_s),
         listing=RedisTaskList(scripts),
         rollups=RedisRollups(scripts),
@@ -206,8 +206,9 @@ def open_pictures(stack: AsyncExitStack, settings: Settings) -> ImageStore:
     return objects
 
 
-def open_references(settings: Settings) -> DiskReferenceSpool:
+def open_references(stack: AsyncExitStack, settings: Settings) -> DiskReferenceSpool:
     references = DiskReferenceSpool(settings.data_dir / "references")
+    stack.callback(references.close)
     references.sweep(time.time())
     return references
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -113,6 +114,30 @@ def test_what_a_process_left_that_died_between_two_system_calls_is_swept(tmp_pat
     spool.sweep(time.time())
 
     assert list(tmp_path.iterdir()) == [young]
+
+
+async def test_pictures_are_examined_beside_all_other_work(tmp_path: Path) -> None:
+    spool, go, started = DiskReferenceSpool(tmp_path), threading.Event(), threading.Semaphore(0)
+
+    def look() -> str:
+        started.release()
+        go.wait(30)
+        return threading.current_thread().name
+
+    try:
+        looks = [asyncio.create_task(spool.open("ann").examine(look)) for _ in range(50)]
+        elsewhere = await asyncio.wait_for(
+            asyncio.to_thread(lambda: (started.acquire(), started.acquire())), 20
+        )
+        waits = started.acquire(blocking=False)
+    finally:
+        go.set()
+    names = set(await asyncio.gather(*looks))
+    spool.close()
+
+    assert (elsewhere, waits) == ((True, True), False)
+    assert len(names) == 2
+    assert all(name.startswith("koi-reference") for name in names)
 
 
 async def test_a_disk_that_takes_nothing_is_a_refusal_not_a_failure(tmp_path: Path) -> None:

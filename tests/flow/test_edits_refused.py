@@ -380,6 +380,21 @@ def test_a_refused_upload_is_taken_so_that_its_sender_reads_the_answer(studio: S
     assert next_one.status_code == 200
 
 
+def moving(parts: int) -> bytes:
+    """A whole GIF whose image is in so many parts."""
+    head = b"GIF89a\x40\0\x40\0\0\0\0"
+    return head + b",\0\0\0\0\x40\0\x40\0\0\2" + b"\1A" * parts + b"\0;"
+
+
+def test_pictures_in_very_many_parts_together_are_refused(studio: Studio) -> None:
+    """To look at each part costs time of every request of the process."""
+    alike = [("image[]", ("a.gif", moving(200_000 + i), "image/gif")) for i in range(2)]
+    with studio.client() as client:
+        answer = client.post(EDITS, data=ask(), files=alike)
+
+    assert_refused(answer, 400, "invalid_value", "image")
+
+
 def test_no_error_repeats_a_picture(studio: Studio) -> None:
     with studio.client() as client:
         answer = client.post(EDITS, json=ask(image=uri(RED), mask=uri(RED)))

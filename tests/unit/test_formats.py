@@ -12,7 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from app.domain.formats import UNKNOWN_MEDIA, MediaInfo, detect_image, detect_media
-from app.domain.formats.source import MemorySource
+from app.domain.formats.source import (
+    WINDOW_BYTES,
+    BufferedSource,
+    MemorySource,
+    StepBudget,
+)
+from app.domain.references import MAX_REFERENCE_STEPS, MAX_REFERENCES_BYTES
 from tests.pictures import DATA, HEIC, JXL, PAGE, PICTURES, SIZE, SVG, box, drawn
 
 NO_SIZE = ("ico", "svg", "jpeg xl in boxes")
@@ -243,6 +249,86 @@ def test_hostile_bytes_cost_time_by_their_length_at_most(kind: str) -> None:
 
     assert media.is_complete is not True
     assert time.process_time() - began < 3
+
+
+class CountedSource:
+    """A body that counts how often it is read."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body, self.size, self.reads = body, len(body), 0
+
+    def read(self, at: int, most: int) -> bytes:
+        self.reads += 1
+        return self._body[at : at + most]
+
+
+def gif(between: bytes, blocks: bytes = b"\1A") -> bytes:
+    """A whole GIF with something before its only image."""
+    image = b"," + struct.pack("<HHHHB", 0, 0, 9, 9, 0) + b"\2" + blocks + b"\0;"
+    return b"GIF89a" + struct.pack("<HHBBB", 9, 9, 0, 0, 0) + between + image
+
+
+def test_stray_bytes_of_a_gif_are_passed_over_at_once() -> None:
+    source, steps = CountedSource(gif(bytes(990_000))), StepBudget()
+    began = steps.left
+
+    media = detect_media(source, steps)
+
+    assert (media.extension, media.is_complete) == ("gif", True)
+    assert source.reads < 100
+    assert began - steps.left < 10
+
+
+def test_strays_here_and_there_are_read_a_little_each() -> None:
+    source = CountedSource(gif(b"\0!\xfe\0" * 10_000))
+
+    assert detect_media(BufferedSource(source)).is_complete is True
+    assert source.reads < 20
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+@pytest.mark.parametrize("kind", PICTURES)
+def test_small_reads_share_a_larger_one(kind: str, share: float) -> None:
+    body = PICTURES[kind][0][: int(len(PICTURES[kind][0]) * share)]
+    source = CountedSource(body)
+
+    assert detect_media(BufferedSource(source)) == seen(body)
+    assert source.reads <= 10 + 2 * len(body) // WINDOW_BYTES
+
+
+HOSTILE_REFERENCES = [kind for kind in HOSTILE if kind.startswith(("png", "jpeg", "gif", "tiff"))]
+
+
+@pytest.mark.parametrize("kind", [*HOSTILE_REFERENCES, "webp of empty chunks"])
+def test_pictures_of_one_budget_take_no_more_than_it_together(kind: str) -> None:
+    body, steps, reads = HOSTILE[kind](), StepBudget(MAX_REFERENCE_STEPS), 0
+
+    for _ in range(50):
+        source = CountedSource(body)
+        assert detect_media(BufferedSource(source), steps).is_complete is not True
+        reads += source.reads
+
+    assert steps.left >= 0
+    assert reads < 100_000
+
+
+def test_a_picture_that_comes_after_the_budget_is_spent_is_not_whole() -> None:
+    steps = StepBudget(1_000)
+    body = gif(b"", b"\1A" * 600)
+
+    assert detect_media(MemorySource(body), steps).is_complete is True
+    assert detect_media(MemorySource(body), steps).is_complete is False
+    assert detect_media(MemorySource(PICTURES["png"][0]), steps).is_complete is False
+
+
+@pytest.mark.parametrize("kind", ["png", "progressive jpeg", "gif", "animated gif", "lzw tiff",
+                                  "tiff of pages", "animated webp", "animated png"])  # fmt: skip
+def test_genuine_pictures_of_all_bytes_of_a_request_are_within_its_budget(kind: str) -> None:
+    body, steps = PICTURES[kind][0], StepBudget()
+    began = steps.left
+
+    assert detect_media(MemorySource(body), steps).is_complete is True
+    assert (began - steps.left) * MAX_REFERENCES_BYTES // len(body) < MAX_REFERENCE_STEPS
 
 
 def test_pictures_in_one_place_of_an_icon_are_looked_at_once() -> None:

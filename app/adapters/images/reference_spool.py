@@ -4,13 +4,17 @@ A file loses its name as soon as it is open, so that nobody else can open it and
 it when this process ends, however it ends.
 """
 
+import asyncio
 import errno
 import os
 import weakref
 from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -23,8 +27,10 @@ MAX_SPOOLED_BYTES = 1 << 30
 """Of all requests of one process together."""
 SHARES = 4
 """One user may take a fourth of it, so that others always find room."""
+EXAMINERS = 2
 KEPT_FREE_BYTES = 64 << 20
 """Left on the disk: the journal stands there, and without it nothing may be bought."""
+T = TypeVar("T")
 NO_ROOM = (
     "The gateway has no room for these pictures now; nothing was spent. Repeat the request a "
     "little later."
@@ -86,9 +92,16 @@ class DiskReferenceSpool:
     ) -> None:
         self._directory = SpoolDirectory(path)
         self._room, self._kept_free_bytes = _Room(max_bytes), kept_free_bytes
+        self._examiners = ThreadPoolExecutor(EXAMINERS, "koi-reference")
 
     def open(self, user: str) -> "DiskReferenceFile":
-        return DiskReferenceFile(self._directory, self._room, user, self._kept_free_bytes)
+        return DiskReferenceFile(
+            self._directory, self._room, user, self._kept_free_bytes, self._examiners
+        )
+
+    def close(self) -> None:
+        """Start no more threads; what runs ends by itself."""
+        self._examiners.shutdown(wait=False, cancel_futures=True)
 
     def sweep(self, now_s: float) -> None:
         """Remove the empty files of processes that died before they took the name away."""
@@ -99,10 +112,15 @@ class DiskReferenceFile:
     """`ReferenceFile`; it ends with the last one who holds it or a span of it."""
 
     def __init__(
-        self, directory: SpoolDirectory, room: _Room, user: str, kept_free_bytes: int
+        self,
+        directory: SpoolDirectory,
+        room: _Room,
+        user: str,
+        kept_free_bytes: int,
+        examiners: ThreadPoolExecutor,
     ) -> None:
         self._directory, self._room, self._user = directory, room, user
-        self._kept_free_bytes = kept_free_bytes
+        self._kept_free_bytes, self._examiners = kept_free_bytes, examiners
         self._descriptor = -1
         self._pending: list[bytes] = []
         self._pending_bytes = 0
@@ -136,6 +154,9 @@ class DiskReferenceFile:
 
     def span(self, begin: int, end: int) -> "FileSpan":
         return FileSpan(self, begin, end - begin)
+
+    async def examine(self, look: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._examiners, look)
 
     def read(self, at: int, most: int) -> bytes:
         """Blocks. Raises `OSError`."""

@@ -8,13 +8,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from app.domain.formats import bitmaps, boxes, documents, gif, jpeg, png, tiff, webp
-from app.domain.formats.source import ByteSource, FormatInfo, MemorySource
+from app.domain.formats.source import (
+    BufferedSource,
+    ByteSource,
+    FormatInfo,
+    MemorySource,
+    StepBudget,
+)
 
 __all__ = [
     "MEDIA_TYPES",
     "UNKNOWN_MEDIA",
+    "BufferedSource",
     "ByteSource",
     "MediaInfo",
+    "StepBudget",
     "detect_image",
     "detect_media",
     "may_be_image",
@@ -43,7 +51,7 @@ MEDIA_TYPES = {
 }
 """File extension -> media type, for everything that is stored."""
 
-FormatReader = Callable[[ByteSource], FormatInfo | None]
+FormatReader = Callable[[ByteSource, StepBudget], FormatInfo | None]
 FORMATS: tuple[tuple[int, bytes, str, FormatReader], ...] = (
     (0, png.SIGNATURE, "png", png.read),
     (0, b"\xff\xd8\xff", "jpg", jpeg.read),
@@ -80,14 +88,16 @@ class MediaInfo:
 UNKNOWN_MEDIA = MediaInfo(MEDIA_TYPES["bin"], "bin")
 
 
-def detect_media(source: ByteSource) -> MediaInfo:
+def detect_media(source: ByteSource, steps: StepBudget | None = None) -> MediaInfo:
     """The type of a body; `application/octet-stream` for what Koi does not know.
 
-    That is also the type of an image with absurd dimensions, so that no browser opens it.
+    That is also the type of an image with absurd dimensions, so that no browser opens it. A picture
+    that takes more than `steps` is not complete.
     """
+    steps = steps or StepBudget()
     head = source.read(0, 16)
     for at, magic, extension, read in FORMATS:
-        found = read(source) if head.startswith(magic, at) else None
+        found = read(source, steps) if head.startswith(magic, at) else None
         if found is not None:
             return _picture(extension, found)
     drawing = documents.read_svg(source)

@@ -5,7 +5,14 @@ Uncompressed pixels that are all zero count as missing: a download that broke of
 
 from collections.abc import Iterator
 
-from app.domain.formats.source import ByteSource, FormatInfo, has_blank_tail, is_blank, read_uint_le
+from app.domain.formats.source import (
+    ByteSource,
+    FormatInfo,
+    StepBudget,
+    has_blank_tail,
+    is_blank,
+    read_uint_le,
+)
 
 BMP_HEADER_BYTES = frozenset({12, 40, 52, 56, 64, 108, 124})
 """Lengths of the information header, one for each version of BMP."""
@@ -16,7 +23,7 @@ RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 SIZE_BITS = (9, 13, 18, 30)
 
 
-def read_bmp(source: ByteSource) -> FormatInfo | None:
+def read_bmp(source: ByteSource, _steps: StepBudget) -> FormatInfo | None:
     head = read_uint_le(source, 14, 4)
     if head not in BMP_HEADER_BYTES or source.read(6, 4) != bytes(4):
         return None
@@ -45,7 +52,7 @@ def _signed(source: ByteSource, at: int) -> int:
     return value - (1 << 32) if value >= 1 << 31 else value
 
 
-def read_ico(source: ByteSource) -> FormatInfo | None:
+def read_ico(source: ByteSource, _steps: StepBudget) -> FormatInfo | None:
     """The size of its first image; complete when all its images are in the file."""
     count = read_uint_le(source, 4, 2)
     entries = list(_icons(source, count)) if 0 < count <= MAX_ICONS else []
@@ -71,7 +78,7 @@ def _icons(source: ByteSource, count: int) -> Iterator[tuple[int, int]]:
         yield read_uint_le(source, 14 + 16 * index, 4), read_uint_le(source, 18 + 16 * index, 4)
 
 
-def read_jxl(source: ByteSource) -> FormatInfo:
+def read_jxl(source: ByteSource, _steps: StepBudget) -> FormatInfo:
     """ISO/IEC 18181-1. Only a decoder can find its end, but the end is never all zeros."""
     width, height = _jxl_size(read_uint_le(source, 2, 12))
     cut = has_blank_tail(source, 2, source.size) or source.size < 16

@@ -8,6 +8,7 @@ from app.domain.formats.source import (
     MAX_STEPS,
     ByteSource,
     FormatInfo,
+    StepBudget,
     has_blank_tail,
     read_uint_be,
 )
@@ -38,28 +39,28 @@ def read_brands(source: ByteSource) -> frozenset[bytes]:
     return frozenset(listed[at : at + 4] for at in range(0, len(listed), 4) if at != 4)
 
 
-def read_avif(source: ByteSource) -> FormatInfo | None:
-    return _still(source) if AVIF & read_brands(source) else None
+def read_avif(source: ByteSource, steps: StepBudget) -> FormatInfo | None:
+    return _still(source, steps) if AVIF & read_brands(source) else None
 
 
-def read_heic(source: ByteSource) -> FormatInfo | None:
-    return _still(source) if HEIC & read_brands(source) else None
+def read_heic(source: ByteSource, steps: StepBudget) -> FormatInfo | None:
+    return _still(source, steps) if HEIC & read_brands(source) else None
 
 
-def read_jxl(source: ByteSource) -> FormatInfo:
-    return FormatInfo(None, None, _whole(source, needed=JXL))
+def read_jxl(source: ByteSource, steps: StepBudget) -> FormatInfo:
+    return FormatInfo(None, None, _whole(source, steps, needed=JXL))
 
 
-def _still(source: ByteSource) -> FormatInfo:
+def _still(source: ByteSource, steps: StepBudget) -> FormatInfo:
     width, height = _extent(source) or (None, None)
-    return FormatInfo(width, height, _whole(source, needed=STILL))
+    return FormatInfo(width, height, _whole(source, steps, needed=STILL))
 
 
-def _whole(source: ByteSource, needed: frozenset[bytes]) -> bool | None:
+def _whole(source: ByteSource, steps: StepBudget, needed: frozenset[bytes]) -> bool | None:
     """Whether all boxes are in the file, one of `needed` is among them, and the last data is not
     all zeros."""
     met, last = set(), None
-    for box in _boxes(source):
+    for box in _boxes(source, steps):
         if box.end > source.size:
             if box.kind in KNOWN:
                 return False
@@ -72,10 +73,10 @@ def _whole(source: ByteSource, needed: frozenset[bytes]) -> bool | None:
     return None if last.open_end else True
 
 
-def _boxes(source: ByteSource) -> Iterator[_Box]:
+def _boxes(source: ByteSource, steps: StepBudget) -> Iterator[_Box]:
     at = 0
     for _ in range(MAX_STEPS):
-        if at + 8 > source.size:
+        if at + 8 > source.size or not steps.take():
             return
         length, kind, head = read_uint_be(source, at, 4), source.read(at + 4, 4), 8
         if length == 1:

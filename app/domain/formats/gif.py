@@ -1,33 +1,36 @@
 """GIF (89a): a screen header, then images and extensions in sub-blocks, then the trailer."""
 
-from app.domain.formats.source import ByteSource, FormatInfo, read_uint_be, read_uint_le
+from app.domain.formats.source import (
+    ByteSource,
+    FormatInfo,
+    StepBudget,
+    past_zeros,
+    read_uint_be,
+    read_uint_le,
+)
 
 IMAGE, EXTENSION, TRAILER, STRAY = 0x2C, 0x21, 0x3B, 0x00
 TABLE = 0x80
-MAX_STEPS = 1_000_000
-"""A sub-block has at most 255 bytes, so a large image has many."""
 
 
-def read(source: ByteSource) -> FormatInfo | None:
+def read(source: ByteSource, steps: StepBudget) -> FormatInfo | None:
     if source.read(4, 2) not in (b"7a", b"9a"):
         return None
     width, height = read_uint_le(source, 6, 2), read_uint_le(source, 8, 2)
     if min(width, height) < 0:
         return FormatInfo(None, None, is_complete=False)
-    return FormatInfo(width, height, _GifBlocks(source).to_the_trailer())
+    return FormatInfo(width, height, _GifBlocks(source, steps).to_the_trailer())
 
 
 class _GifBlocks:
-    """One pass over the blocks, with one limit on the number of all steps."""
+    """One pass over the blocks, with one budget for all steps."""
 
-    def __init__(self, source: ByteSource) -> None:
-        self._source = source
-        self._left = MAX_STEPS
+    def __init__(self, source: ByteSource, steps: StepBudget) -> None:
+        self._source, self._steps = source, steps
 
     def to_the_trailer(self) -> bool:
         at, drawn = 13 + self._table(10), False
-        while at < self._source.size and self._left > 0:
-            self._left -= 1
+        while at < self._source.size and self._steps.take():
             kind = read_uint_be(self._source, at, 1)
             if kind == TRAILER:
                 return drawn
@@ -36,7 +39,7 @@ class _GifBlocks:
             elif kind == EXTENSION:
                 at = self._past(at + 2)
             elif kind == STRAY:
-                at += 1
+                at = past_zeros(self._source, at)
             else:
                 return False
         return False
@@ -48,8 +51,7 @@ class _GifBlocks:
 
     def _past(self, at: int) -> int:
         """The position after a chain of sub-blocks."""
-        while self._left > 0:
-            self._left -= 1
+        while self._steps.take():
             length = read_uint_be(self._source, at, 1)
             if length < 1:
                 return at + 1

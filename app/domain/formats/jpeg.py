@@ -2,7 +2,7 @@
 
 import re
 
-from app.domain.formats.source import BLOCK_BYTES, ByteSource, FormatInfo, read_uint_be
+from app.domain.formats.source import BLOCK_BYTES, ByteSource, FormatInfo, StepBudget, read_uint_be
 
 # Table B.1: SOF0 to SOF15 without DHT, JPG and DAC.
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -15,12 +15,12 @@ MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]", re.DOTALL)
 """Any other byte after FF in coded data is data (00), a restart (D0 to D7) or a filler."""
 
 
-def read(source: ByteSource) -> FormatInfo:
+def read(source: ByteSource, steps: StepBudget) -> FormatInfo:
     width = height = None
     at, drawn = 2, False
     for _ in range(MAX_SEGMENTS):
         lead, marker = read_uint_be(source, at, 1), read_uint_be(source, at + 1, 1)
-        if lead != FILL or marker < 1:
+        if lead != FILL or marker < 1 or not steps.take():
             break
         if marker == END:
             return FormatInfo(width, height, is_complete=drawn)

@@ -2,19 +2,27 @@
 
 import zlib
 
-from app.domain.formats.source import MAX_STEPS, ByteSource, FormatInfo, iter_blocks, read_uint_be
+from app.domain.formats.source import (
+    MAX_STEPS,
+    ByteSource,
+    FormatInfo,
+    StepBudget,
+    iter_blocks,
+    read_uint_be,
+)
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNK_BYTES = 2**31 - 1
 
 
-def read(source: ByteSource) -> FormatInfo:
+def read(source: ByteSource, steps: StepBudget) -> FormatInfo:
     if source.read(12, 4) != b"IHDR" or source.size < 33:
         return FormatInfo(None, None, is_complete=False)
-    return FormatInfo(read_uint_be(source, 16, 4), read_uint_be(source, 20, 4), _whole(source))
+    width, height = read_uint_be(source, 16, 4), read_uint_be(source, 20, 4)
+    return FormatInfo(width, height, _whole(source, steps))
 
 
-def _whole(source: ByteSource) -> bool:
+def _whole(source: ByteSource, steps: StepBudget) -> bool:
     """Whether the checksum of every critical chunk is right, some are image data, and IEND is
     reached. What follows IEND does not belong to the image."""
     at, size, drawn = len(SIGNATURE), source.size, False
@@ -22,7 +30,7 @@ def _whole(source: ByteSource) -> bool:
         head = source.read(at, 8)
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
         end = at + 12 + length
-        if len(head) < 8 or length > MAX_CHUNK_BYTES or end > size:
+        if not steps.take() or len(head) < 8 or length > MAX_CHUNK_BYTES or end > size:
             return False
         if not kind[0] & 0x20 and _checksum(source, at + 4, end - 4) != read_uint_be(
             source, end - 4, 4

@@ -7,6 +7,10 @@ from typing import Protocol
 BLOCK_BYTES = 64 << 10
 MAX_STEPS = 200_000
 """A genuine image of any size has fewer parts; one with more is an attack on our CPU."""
+MAX_TOTAL_STEPS = 1_000_000
+"""A sub-block of a GIF has at most 255 bytes, so a large one has many."""
+WINDOW_BYTES = 4 << 10
+FIRST_ZEROS = 64
 TAIL_BYTES = 64
 MIN_PAYLOAD_BYTES = 16
 
@@ -32,6 +36,37 @@ class MemorySource:
 
     def read(self, at: int, most: int) -> bytes:
         return self.body[at : at + most]
+
+
+class BufferedSource:
+    """A `ByteSource` whose small reads are taken from one larger read of another."""
+
+    def __init__(self, source: ByteSource) -> None:
+        self._source, self.size = source, source.size
+        self._begin, self._window = 0, b""
+
+    def read(self, at: int, most: int) -> bytes:
+        most = max(min(most, self.size - at), 0)
+        if most >= WINDOW_BYTES:
+            return self._source.read(at, most)
+        if not self._begin <= at <= at + most <= self._begin + len(self._window):
+            self._begin, self._window = at, self._source.read(at, WINDOW_BYTES)
+        return self._window[at - self._begin : at - self._begin + most]
+
+
+class StepBudget:
+    """How many parts of pictures may be looked at; one for several bounds all of them together."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, steps: int = MAX_TOTAL_STEPS) -> None:
+        self.left = steps
+
+    def take(self, steps: int = 1) -> bool:
+        """Whether so many were left."""
+        enough = steps <= self.left
+        self.left = self.left - steps if enough else 0
+        return enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +98,16 @@ def iter_blocks(source: ByteSource, at: int, end: int) -> Iterator[bytes]:
             return
         yield block
         at += len(block)
+
+
+def past_zeros(source: ByteSource, at: int) -> int:
+    """The position of the next byte that is not zero, or the end."""
+    length = FIRST_ZEROS
+    while block := source.read(at, length):
+        if rest := block.lstrip(b"\0"):
+            return at + len(block) - len(rest)
+        at, length = at + len(block), min(2 * length, BLOCK_BYTES)
+    return at
 
 
 def has_blank_tail(source: ByteSource, at: int, end: int) -> bool:

@@ -7,6 +7,7 @@ from app.domain.formats.source import (
     MIN_PAYLOAD_BYTES,
     ByteSource,
     FormatInfo,
+    StepBudget,
     iter_blocks,
     read_uint_be,
     read_uint_le,
@@ -20,10 +21,10 @@ WORDS = {3: "H", 4: "I"}
 USED = frozenset({WIDTH, HEIGHT, *(tag for pair in EXTENTS for tag in pair)})
 MAX_DIRECTORIES = 64
 MAX_VALUES = 200_000
-MAX_ENTRIES = 1_000_000
-"""Entries and values of all directories together, since directories may overlap."""
 MAX_EXAMINED_BYTES = 256 << 20
 """Bytes examined for zeros, in all directories together."""
+BYTES_PER_STEP = 1 << 10
+"""That they cost. An entry and a value cost a step each, since directories may overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +35,20 @@ class _Field:
     """Where its value is, or the offset of its values."""
 
 
-def read(source: ByteSource) -> FormatInfo:
-    return _TiffDirectories(source).to_the_last_page()
+def read(source: ByteSource, steps: StepBudget) -> FormatInfo:
+    return _TiffDirectories(source, steps).to_the_last_page()
 
 
 class _TiffDirectories:
     """One pass over the directories, with limits on what is read of all of them together."""
 
-    def __init__(self, source: ByteSource) -> None:
-        self._source = source
+    def __init__(self, source: ByteSource, steps: StepBudget) -> None:
+        self._source, self._steps = source, steps
         self._order, self._number = (
             ("<", read_uint_le) if source.read(0, 2) == b"II" else (">", read_uint_be)
         )
         self._entry = struct.Struct(f"{self._order}HHI4x")
-        self._left, self._unexamined = MAX_ENTRIES, MAX_EXAMINED_BYTES
+        self._unexamined = MAX_EXAMINED_BYTES
 
     def to_the_last_page(self) -> FormatInfo:
         width = height = None
@@ -68,8 +69,8 @@ class _TiffDirectories:
 
     def _fields(self, at: int, length: int) -> dict[int, _Field]:
         """The entries of a directory that are used here, as far as they are in the file."""
-        length = min(length, self._left)
-        self._left -= length
+        length = min(length, self._steps.left)
+        self._steps.take(length)
         listed = self._source.read(at + 2, 12 * length)
         entries = self._entry.iter_unpack(listed[: len(listed) // 12 * 12])
         return {
@@ -96,7 +97,7 @@ class _TiffDirectories:
         if count < MIN_PAYLOAD_BYTES:
             return True
         for block in iter_blocks(self._source, start, start + count):
-            if self._unexamined <= 0:
+            if self._unexamined <= 0 or not self._steps.take(1 + len(block) // BYTES_PER_STEP):
                 return False
             self._unexamined -= len(block)
             if block.strip(b"\0"):
@@ -109,9 +110,9 @@ class _TiffDirectories:
 
     def _values(self, field: _Field) -> tuple[int, ...]:
         word = WORDS.get(field.kind)
-        if word is None or not 0 < field.count <= min(MAX_VALUES, self._left):
+        if word is None or not 0 < field.count <= min(MAX_VALUES, self._steps.left):
             return ()
-        self._left -= field.count
+        self._steps.take(field.count)
         layout = struct.Struct(f"{self._order}{field.count}{word}")
         at = field.at if layout.size <= 4 else self._number(self._source, field.at, 4)
         given = self._source.read(max(at, 0), layout.size)

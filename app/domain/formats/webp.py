@@ -4,6 +4,7 @@ from app.domain.formats.source import (
     MAX_STEPS,
     ByteSource,
     FormatInfo,
+    StepBudget,
     has_blank_tail,
     read_uint_le,
 )
@@ -11,11 +12,11 @@ from app.domain.formats.source import (
 DRAWN = frozenset({b"VP8 ", b"VP8L", b"ANMF"})
 
 
-def read(source: ByteSource) -> FormatInfo | None:
+def read(source: ByteSource, steps: StepBudget) -> FormatInfo | None:
     if source.read(8, 4) != b"WEBP":
         return None
     width, height = _size(source.read(12, 4), source.read(20, 10)) or (None, None)
-    return FormatInfo(width, height, _whole(source))
+    return FormatInfo(width, height, _whole(source, steps))
 
 
 def _size(chunk: bytes, head: bytes) -> tuple[int, int] | None:
@@ -34,7 +35,7 @@ def _size(chunk: bytes, head: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _whole(source: ByteSource) -> bool:
+def _whole(source: ByteSource, steps: StepBudget) -> bool:
     length = read_uint_le(source, 4, 4)
     end = 8 + length
     # Some programs leave out the padding byte of the last chunk.
@@ -45,7 +46,7 @@ def _whole(source: ByteSource) -> bool:
         if at + 8 > end:
             return drawn
         kind, size = source.read(at, 4), read_uint_le(source, at + 4, 4)
-        if size < 0 or at + 8 + size > source.size:
+        if not steps.take() or size < 0 or at + 8 + size > source.size:
             return False
         if kind in DRAWN:
             if has_blank_tail(source, at + 8, at + 8 + size):
