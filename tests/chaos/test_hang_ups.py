@@ -194,9 +194,10 @@ def test_a_caller_who_joined_by_the_cache_hangs_up_and_repeats_and_does_not_buy_
     sandbox.set(latency_s=4)
 
     owner = Line(first.url, key).post()
+    _opened(sandbox, 1)
     time.sleep(2.2)  # no longer a sibling of the call that makes it
     joined = Line(first.url, key).post()
-    time.sleep(0.3)
+    _under_way(first, 2)
     joined.close()
 
     assert Line(first.url, key).post().last() == owner.last()
@@ -211,9 +212,10 @@ def test_a_joined_caller_who_hangs_up_leaves_the_owners_next_call_alone(
     key = first.key()
     sandbox.set(latency_s=3)
     owner = Line(first.url, key).post()
+    _opened(sandbox, 1)
     time.sleep(2.2)
     joined = Line(first.url, key).post()
-    time.sleep(0.3)
+    _under_way(first, 2)
     joined.close()
     mine = owner.last()
 
@@ -223,6 +225,15 @@ def test_a_joined_caller_who_hangs_up_leaves_the_owners_next_call_alone(
 
     assert fresh.json()["data"][0]["url"].partition("?")[0] != mine
     assert sandbox.posts == 2
+
+
+def _under_way(koi: Koi, requests: int) -> None:
+    """So many requests are being answered; a moment later the newest has joined a job, too."""
+    deadline = time.monotonic() + 20
+    while koi.in_flight() < requests:
+        assert time.monotonic() < deadline, koi.in_flight()
+        time.sleep(0.01)
+    time.sleep(0.3)
 
 
 def _opened(sandbox: Sandbox, posts: int) -> None:
