@@ -23,11 +23,10 @@ from app.domain.references import (
     MAX_REFERENCE_BYTES,
     MAX_REFERENCE_STEPS,
     MAX_REFERENCES_BYTES,
-    MAX_SILENCE,
-    MIN_BYTES_PER_S,
     REFERENCE_EXTENSIONS,
     Reference,
     ReferenceFile,
+    upload_due_s,
 )
 
 MAX_BODY_BYTES = MAX_REFERENCES_BYTES // 3 * 4
@@ -168,9 +167,9 @@ async def receive_body(
                 if pieces.received > most_bytes:  # it had not said how long it is
                     raise _too_much_error()
                 await intake.flush()
-                at_this_pace = end + pieces.received / MIN_BYTES_PER_S
-                after_silence = clock() + MAX_SILENCE * settings.body_timeout_s
-                deadline.reschedule(min(at_this_pace, after_silence))
+                deadline.reschedule(
+                    upload_due_s(end, pieces.received, clock(), settings.body_timeout_s)
+                )
     except TimeoutError:
         raise InvalidRequest(
             "request_timeout", "The request body did not arrive in time."

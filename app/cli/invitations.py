@@ -65,11 +65,8 @@ def list_(*, json: AsJson = False) -> None:
     """
 
     async def work(context: "OperatorContext") -> None:
-        invitations, now_ms = context.invitations, await context.keyring.now_ms()
-        found = [
-            _record(one, await invitations.status_of(one, now_ms))
-            for one in await invitations.invitations()
-        ]
+        invitations = await context.invitations.invitations()
+        found = list(map(_record, invitations, await context.invitations.statuses(invitations)))
         if json:
             print_json(found)
         elif found:

@@ -32,6 +32,11 @@ FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}", re.ASCII)
 SENT_FIELDS = frozenset({"async", "model", "n", "prompt", "quality", "response_format", "size"})
 
 
+def upload_due_s(due_s: float, came_bytes: int, now_s: float, timeout_s: float) -> float:
+    """When an upload is late that was due at `due_s`, now that so many more bytes came."""
+    return min(due_s + came_bytes / MIN_BYTES_PER_S, now_s + MAX_SILENCE * timeout_s)
+
+
 def reference_mistakes(count: int, field_name: str) -> Iterator[tuple[str, str]]:
     """What is wrong in what a catalog says of a model's reference images: field and sentence."""
     if not 0 <= count <= MAX_REFERENCES:

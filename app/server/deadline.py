@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from app.domain.references import MAX_SILENCE, MIN_BYTES_PER_S
+from app.domain.references import upload_due_s
 
 WRITE_STALL_TIMEOUT_S = 60.0
 
@@ -31,9 +31,8 @@ class ConnectionDeadline:
 
     def extend(self, body_bytes: int, timeout_s: float) -> None:
         """A body that comes at a good pace may take its time, as the route that reads it allows."""
-        at_this_pace = self._at_s + body_bytes / MIN_BYTES_PER_S
-        after_silence = self._loop.time() + MAX_SILENCE * timeout_s
-        self._at_s = max(self._at_s, min(at_this_pace, after_silence))
+        due_s = upload_due_s(self._at_s, body_bytes, self._loop.time(), timeout_s)
+        self._at_s = max(self._at_s, due_s)
 
     def clear(self) -> None:
         self._act = None

@@ -41,7 +41,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
 
     __slots__ = (
         "_active_cycle", "_chunk_bytes", "_closing", "_deadline", "_due_s", "_field_bytes",
-        "_in_head", "_in_message", "_is_shared", "_stall_watch", "_unframed_bytes",
+        "_in_head", "_in_message", "_is_shared", "_stall_watch", "_unread_bytes",
         "_upgrade_offered", "peer", "settings",
     )  # fmt: skip
 
@@ -50,7 +50,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
         self.settings: EdgeSettings = self.app_state.get("edge") or EdgeSettings()
         self.pipeline, self._deadline = NO_PIPELINE, ConnectionDeadline(self.loop)
         self._in_head = self._in_message = self._is_shared = False
-        self._unframed_bytes = self._field_bytes = self._chunk_bytes = 0
+        self._unread_bytes = self._field_bytes = self._chunk_bytes = 0
         self._due_s: float | None = None
         self._closing = self._upgrade_offered = False
         self._active_cycle: RequestResponseCycle | None = None
@@ -97,10 +97,10 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             self._deadline.set(self._due_s, self._reject_late)
             self._due_s = None
         # Where the body before it shares the chunk, the head's part is not known, nor counted.
-        self._unframed_bytes += 0 if self._is_shared else len(data)
-        if self._unframed_bytes > MAX_URI_BYTES + MAX_HEADER_BYTES:
+        self._unread_bytes += 0 if self._is_shared else len(data)
+        if self._unread_bytes > MAX_URI_BYTES + MAX_HEADER_BYTES:
             self._reject("header_fields_too_large")
-        elif not (self._unframed_bytes > 0 or self._in_head or self.cycle.response_complete):
+        elif not (self._unread_bytes > 0 or self._in_head or self.cycle.response_complete):
             self._deadline.extend(len(data), self._body_due_s)
 
     def _feed(self, data: bytes) -> None:
@@ -146,7 +146,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self.url, self.headers = b"", []
         self._in_head, self._in_message, self.peer.has_sent_all = True, True, False
-        self._unframed_bytes = self._field_bytes = 0
+        self._unread_bytes = self._field_bytes = 0
         self._deadline.clear()
         self._due_s = self.settings.head_timeout_s
 
@@ -171,9 +171,9 @@ class EdgeHttpProtocol(HttpToolsProtocol):
             raise RequestRejected("header_fields_too_large")
 
     def on_headers_complete(self) -> None:
-        if self._unframed_bytes + self._chunk_bytes > MAX_HEADER_BYTES:
+        if self._unread_bytes + self._chunk_bytes > MAX_HEADER_BYTES:
             self._count_fields([])
-        self._unframed_bytes = -self._chunk_bytes
+        self._unread_bytes = -self._chunk_bytes
         version = self.parser.get_http_version()
         if version not in ("1.0", "1.1"):
             raise RequestRejected("bad_request")
@@ -224,7 +224,7 @@ class EdgeHttpProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         # What comes between two pieces of a body (a chunk's extension, a trailer) is no body: the
         # parser keeps all of a field until it ends, and calls nobody before.
-        self._unframed_bytes = -self._chunk_bytes
+        self._unread_bytes = -self._chunk_bytes
         super().on_body(body)
 
     def on_message_complete(self) -> None:

@@ -22,6 +22,14 @@ PRICES_FIX = (
 MAX_NAMED = 5
 
 
+def say_what_is_unpriced(catalog: Catalog, wanted: str) -> str:
+    """Why `wanted`, such as "a money budget", cannot be set now."""
+    return (
+        f"No price is known for {', '.join(catalog.unpriced)}; set [models.prices] in the catalog "
+        f"(KOI_CATALOG) before setting {wanted}."
+    )
+
+
 def check_prices(catalog: Catalog, *, house: Limits, default: Limits) -> Iterator[CheckResult]:
     """What has no price, and the budgets of the settings that cannot be kept without it."""
     if not catalog.unpriced:

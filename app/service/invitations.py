@@ -1,8 +1,9 @@
 """Use cases on invitations: make a link, withdraw it, turn it into a key."""
 
+import asyncio
 import secrets
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -106,8 +107,12 @@ class Invitations:
         """Those that were not accepted, oldest first."""
         return await self._ring.invitations()
 
-    async def status_of(self, invitation: Invitation, now_ms: int) -> InvitationStatus:
-        return invitation.status(await self._keyring.user(invitation.user), now_ms)
+    async def statuses(self, invitations: Iterable[Invitation]) -> Sequence[InvitationStatus]:
+        """What became of each by now."""
+        found = list(invitations)
+        users = await asyncio.gather(*(self._keyring.user(one.user) for one in found))
+        now_ms = await self._keyring.now_ms()
+        return [one.status(user, now_ms) for one, user in zip(found, users, strict=True)]
 
     async def revoke(self, invitation_id: str) -> Invitation:
         """Withdraw an invitation. Raises `InvitationUnknown`, also for one that became a key."""
@@ -128,7 +133,7 @@ class Invitations:
         if invitation is None:
             raise InvitationEnded(ENDED)
         now_ms = await self._keyring.now_ms()
-        status = await self.status_of(invitation, now_ms)
+        status = invitation.status(await self._keyring.user(invitation.user), now_ms)
         if status != "open":
             raise InvitationEnded(REFUSALS[status])
         issued = make_key(invitation.id, invitation.user, invitation.name, now_ms)

@@ -9,6 +9,7 @@ from app.domain.administration import Actor, AuditNote
 from app.domain.catalog import Catalog
 from app.domain.spend_alerts import SpendAlert, SpendAlerts
 from app.service.admin_errors import AlertUnknown, AlertUnpriced, TooManyAlerts
+from app.service.check_prices import say_what_is_unpriced
 from app.service.teams import one_line
 
 if TYPE_CHECKING:
@@ -96,11 +97,7 @@ class SpendAlertAdmin:
     def _require_prices(self) -> None:
         """What is spent on a model without a price is unknown, so no threshold would be reached."""
         if self._catalog.unpriced:
-            names = ", ".join(self._catalog.unpriced)
-            raise AlertUnpriced(
-                f"No price is known for {names}; set [models.prices] in the catalog (KOI_CATALOG) "
-                "before setting a spend alert."
-            )
+            raise AlertUnpriced(say_what_is_unpriced(self._catalog, "a spend alert"))
 
     async def _save(self, alert: SpendAlert, verb: str, before: SpendAlert | None = None) -> None:
         note = AuditNote(self._actor, f"spend_alert.{verb}", self._reason)

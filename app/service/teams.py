@@ -18,6 +18,7 @@ from app.service.admin_errors import (
     TeamArchived,
     TeamUnknown,
 )
+from app.service.check_prices import say_what_is_unpriced
 from app.service.team_records import TeamKeyRing
 
 if TYPE_CHECKING:
@@ -186,11 +187,7 @@ class TeamAdmin:
     def checked_limits(self, limits: Limits) -> Limits:
         """A money budget on a model without a price could not be kept, so it is refused here."""
         if limits.has_budget and self._catalog.unpriced:
-            names = ", ".join(self._catalog.unpriced)
-            raise BudgetUnpriced(
-                f"No price is known for {names}; set [models.prices] in the catalog "
-                "(KOI_CATALOG) before setting a money budget."
-            )
+            raise BudgetUnpriced(say_what_is_unpriced(self._catalog, "a money budget"))
         return limits
 
 

@@ -21,6 +21,7 @@ from app.adapters.journal.file import FileJournal
 from app.adapters.journal.reader import JournalHistory
 from app.adapters.redis.ledger import RedisLedger
 from app.domain.errors import LedgerUnavailable
+from app.domain.job import Job
 from app.domain.journal import Position
 from app.domain.other_store import JournalUnreadable
 from app.domain.rebuild import RetentionTerms
@@ -104,16 +105,23 @@ async def test_a_copy_that_does_not_know_the_providers_task_is_noticed(
         await ledger.claim(1, 1000)
 
 
+async def put_back_a_copy(engine: Engine, ours: RedisLedger, theirs: RedisLedger) -> Job:
+    """The store has the copy again that was made before our job, which it has forgotten; `theirs`
+    had seen nothing of it."""
+    await theirs.admit(admission())
+    replica = engine.copy()
+    forgotten = (await ours.admit(admission())).job
+    engine.put_back(replica)
+    return forgotten
+
+
 async def test_a_stale_copy_that_went_on_without_us_is_noticed(
     engine: Engine, open_store: OpenStore
 ) -> None:
     """A promoted replica lost our admission, and others spent on it: the numbers are equal again,
     the history is not."""
     ours, theirs = (ledger_on(open_store(engine.url)) for _ in range(2))
-    await theirs.admit(admission())
-    replica = engine.copy()
-    await ours.admit(admission())
-    engine.put_back(replica)
+    await put_back_a_copy(engine, ours, theirs)
     await theirs.admit(admission())
     await theirs.admit(admission())
 
@@ -131,11 +139,8 @@ async def test_a_gateway_that_starts_on_a_stale_copy_stops_everybody(
     """It has its own journal of what the copy forgot; the others have seen nothing of that."""
     journal = new_journal()
     ours, theirs = (ledger_on(open_store(engine.url), one) for one in (journal, None))
-    await theirs.admit(admission())
-    replica = engine.copy()
-    await ours.admit(admission())
+    await put_back_a_copy(engine, ours, theirs)
     journal.close()
-    engine.put_back(replica)
     for _ in range(went_on):
         await theirs.admit(admission())
 
@@ -157,11 +162,8 @@ async def test_a_stale_copy_on_which_another_worker_of_the_journal_went_on_stops
     killed = new_journal()
     neighbour = FileJournal(killed.directory)
     ours, theirs = (ledger_on(open_store(engine.url), one) for one in (killed, neighbour))
-    await theirs.admit(admission())
-    replica = engine.copy()
-    lost = (await ours.admit(admission())).job
+    lost = await put_back_a_copy(engine, ours, theirs)
     killed.close()
-    engine.put_back(replica)
     for _ in range(2):
         await theirs.admit(admission())
     if stops_too:
@@ -187,11 +189,8 @@ async def test_a_start_knows_a_stale_copy_until_1024_changes_were_made_on_it(
     by then, so there is nothing else to ask for (decision 25)."""
     journal = new_journal()
     ours, theirs = (ledger_on(open_store(engine.url), one) for one in (journal, None))
-    await theirs.admit(admission())
-    replica = engine.copy()
-    await ours.admit(admission())
+    await put_back_a_copy(engine, ours, theirs)
     journal.close()
-    engine.put_back(replica)
     await asyncio.gather(*(theirs.admit(admission()) for _ in range(1024)))
 
     with pytest.raises(LedgerUnavailable, match=LOST):

@@ -292,7 +292,7 @@ def test_a_slow_upload_may_take_its_time_and_one_that_stalls_may_not(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However fast the beginning of it came."""
-    monkeypatch.setattr("app.api.image_uploads.MAX_SILENCE", 1)
+    monkeypatch.setattr("app.domain.references.MAX_SILENCE", 1)
     cut = picture(noise=1_200_000)[:-20]
     body = MODEL + PROMPT + IMAGE.replace(RED, cut) + END
     with wire(studio, "Content-Length: 5000000") as stalled:

@@ -1,6 +1,5 @@
 """What a gateway's log says at the start about a store of the operator's own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,22 +7,15 @@ import pytest
 from app.sandbox.server import Sandbox
 from tests.adapters.store_rig import running
 from tests.flow.command import Cli, served_by
-from tests.harness import quick_sandbox
 from tests.store_node import programs
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 WORD = "tell-no1"
 
 
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Sandbox]:
-    with quick_sandbox() as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
-def cli(provider: Sandbox, tmp_path: Path) -> Cli:
-    return Cli(tmp_path, served_by(provider.url))
+def cli(sandbox: Sandbox, tmp_path: Path) -> Cli:
+    return Cli(tmp_path, served_by(sandbox.url))
 
 
 @pytest.fixture

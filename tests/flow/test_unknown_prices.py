@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from tests.flow.command import Cli, cli_on, served_by
 from tests.flow.conftest import Start
 from tests.flow.test_cli_doctor import found
 from tests.flow.test_generate import GENERATE
-from tests.harness import KOI, Koi, quick_sandbox
+from tests.harness import KOI, Koi
 from tests.ports import free_port
 
 ADMIN_KEY = "sk-admin-of-the-tests"
@@ -57,16 +56,10 @@ def shop(start: Start, store_url: str, tmp_path: Path) -> Shop:
     return Shop(koi, cli, key, task)
 
 
-@pytest.fixture(scope="module")
-def provider() -> Iterator[Sandbox]:
-    with quick_sandbox() as sandbox:
-        yield sandbox
-
-
 @pytest.fixture
-def cli(provider: Sandbox, tmp_path: Path) -> Cli:
+def cli(sandbox: Sandbox, tmp_path: Path) -> Cli:
     """A deployment with the catalog as shipped, which has no prices."""
-    settings = {**served_by(provider.url), "KOI_PORT": str(free_port())}
+    settings = {**served_by(sandbox.url), "KOI_PORT": str(free_port())}
     del settings["KOI_CATALOG"]
     return Cli(tmp_path, settings)
 

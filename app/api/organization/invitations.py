@@ -73,14 +73,14 @@ async def create(request: Request, admin: Administrator) -> Response:
 @admin_route(AdminScope.READ, for_team_admins=True)
 async def index(request: Request, admin: Administrator) -> Response:
     """Invitations that did not become a key, oldest first; ended ones too."""
-    now_ms, invitations = await admin.keys.now_ms(), _invitations(admin)
+    invitations = _invitations(admin)
     found, has_more = select_page(
         await invitations.invitations(),
         parse_page(request),
         lambda one: one.id,
         lambda _: True,
     )
-    objects = [describe_invitation(one, await invitations.status_of(one, now_ms)) for one in found]
+    objects = list(map(describe_invitation, found, await invitations.statuses(found)))
     return list_response(objects, has_more=has_more)
 
 
