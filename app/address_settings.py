@@ -8,6 +8,7 @@ import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import IPv6Address, ip_address, ip_network
+from math import inf
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
@@ -148,10 +149,31 @@ def _one_of(*texts: str) -> OptionReader:
     return texts.index
 
 
-def read_count(text: str) -> int:
+def _read_count(text: str) -> int:
     if int(text) < 0:
         raise ValueError(text)
     return int(text)
+
+
+def _read_timeout(text: str) -> None:
+    if not 0 < float(text) < inf:
+        raise ValueError(text)
+
+
+def _read_size(text: str) -> None:
+    if int(text) < 1:
+        raise ValueError(text)
+
+
+def _read_encoding(text: str) -> None:
+    """Commands are written in it."""
+    if "a".encode(text) != b"a":
+        raise ValueError(text)
+
+
+def _read_client_name(text: str) -> None:
+    if not text.isprintable() or " " in text:
+        raise ValueError(text)
 
 
 def _read_verify_flags(text: str) -> None:
@@ -162,14 +184,14 @@ def _read_verify_flags(text: str) -> None:
 
 
 OPTIONS: Mapping[str, OptionReader] = {
-    **dict.fromkeys(("username", "password", "client_name"), str),
+    **dict.fromkeys(("username", "password"), str),
     **dict.fromkeys(("retry_on_timeout", "decode_responses", "legacy_responses"), str),
-    **dict.fromkeys(("socket_timeout", "socket_connect_timeout", "timeout"), float),
-    **dict.fromkeys(
-        ("db", "max_connections", "health_check_interval", "socket_read_size"), read_count
-    ),
+    **dict.fromkeys(("socket_timeout", "socket_connect_timeout", "timeout"), _read_timeout),
+    **dict.fromkeys(("db", "health_check_interval"), _read_count),
+    **dict.fromkeys(("max_connections", "socket_read_size"), _read_size),
+    "client_name": _read_client_name,
     "protocol": _one_of("2", "3"),
-    "encoding": codecs.lookup,
+    "encoding": _read_encoding,
     "encoding_errors": codecs.lookup_error,
 }
 """Of a store's URL behind `?`, as redis-py takes them."""

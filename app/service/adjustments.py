@@ -147,12 +147,12 @@ class Adjustments:
         if (before := _find_refund(total, images, note)) is not None:
             return Refund(before, total.images)
         if images is None:
-            unknown = total.micros is None and not total.known_micros
-            micros = None if unknown else -total.known_micros
-            wanted = Adjustment(-total.images, micros, note)
+            wanted = Adjustment(-total.images, -total.known_micros, note)
         else:
             wanted = Adjustment(-images, None, note)
         entry = _build_entry(total.own, wanted, self._catalog)
+        if images is None and total.micros is None and not total.known_micros:
+            entry = replace(entry, micros=None)  # what it costs by now is not what was charged
         if not entry.images and not entry.micros:
             raise AdjustmentRefused(f"Job {job_id} is charged nothing. Nothing was changed.")
         entered = await self._correct(total, entry)

@@ -123,6 +123,22 @@ async def test_the_price_of_what_reference_images_cost_more_for_is_not_guessed(
     assert (entry.images, entry.micros) == (1, 240_000)
 
 
+async def test_images_that_were_entered_without_a_price_are_given_back_once_there_is_one(
+    desks: Desks,
+) -> None:
+    job_id = await started(desks, admission(n=2))
+    await desks.settle(job_id, released())
+    await charged(desks, 2)
+    unpriced = adjustments(desks, "../app/catalog.toml")
+    late = await unpriced.adjust_job(job_id, Adjustment(2, None, "the bill has them"))
+
+    refund = await adjustments(desks).refund(job_id, None, "it does not")
+
+    assert (late.images, late.micros) == (2, None)
+    assert (refund.entry.images, refund.entry.micros) == (-2, None)
+    assert await images_of(desks, job_id) == 0
+
+
 async def test_an_expired_jobs_refund_reads_the_ledger_once_and_a_part_of_it(
     engine: Engine, desks: Desks
 ) -> None:

@@ -1,6 +1,5 @@
 """Settings: every bad value is one clear sentence about its variable, and no secret is in it."""
 
-import codecs
 import os
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +16,6 @@ from app.address_settings import (
     OPTIONS_BY_SCHEME,
     check_http_url,
     check_store_url,
-    read_count,
 )
 from app.domain.limits import Limits
 from app.domain.principal import CachePolicy
@@ -218,6 +216,11 @@ def test_a_password_that_is_not_percent_encoded_is_told_and_no_part_of_it_shown(
         ("redis://localhost/0?retry=3", "has an unknown option 'retry'"),
         ("redis://localhost/0?db=first", "has a value of db"),
         ("redis://localhost/0?max_connections=-1", "has a value of max_connections"),
+        ("redis://localhost/0?socket_timeout=0", "has a value of socket_timeout"),
+        ("redis://localhost/0?timeout=-1", "has a value of timeout"),
+        ("redis://localhost/0?socket_read_size=0", "has a value of socket_read_size"),
+        ("redis://localhost/0?encoding=utf-16", "has a value of encoding"),
+        ("redis://localhost/0?client_name=a%20b", "has a value of client_name"),
         ("redis://localhost/0?protocol=4", "has a value of protocol"),
         ("redis://localhost/0?encoding=klingon", "has a value of encoding"),
         ("redis://localhost/0?ssl_cert_reqs=none", "belongs to rediss://"),
@@ -248,9 +251,13 @@ def make_connection(url: str) -> object:
 
 
 def test_every_option_that_is_taken_is_one_of_the_stores_client() -> None:
-    samples = {read_count: "7", float: "0.5", str: "yes", codecs.lookup: "utf-8"}
+    seconds = dict.fromkeys(("socket_timeout", "socket_connect_timeout", "timeout"), "0.5")
+    counts = ("db", "health_check_interval", "max_connections", "socket_read_size")
     others = {
+        **seconds,
+        **dict.fromkeys(counts, "7"),
         "protocol": "2",
+        "encoding": "utf-8",
         "encoding_errors": "strict",
         "ssl_cert_reqs": "optional",
         "ssl_min_version": "772",
@@ -258,9 +265,9 @@ def test_every_option_that_is_taken_is_one_of_the_stores_client() -> None:
         "ssl_exclude_verify_flags": "[VERIFY_DEFAULT, VERIFY_X509_STRICT]",
     }
     for scheme, options in OPTIONS_BY_SCHEME.items():
-        for option, reader in options.items():
+        for option in options:
             url = f"{scheme}:///koi.sock" if scheme == "unix" else f"{scheme}://localhost"
-            url += f"?{option}={others.get(option) or samples[reader]}"
+            url += f"?{option}={others.get(option, 'yes')}"
             assert load_settings(redis_url=url).redis_url == url
             assert make_connection(url)
 
